@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from dorky import errors, files, temporary
+from dorky import errors, files
 from dorky.format import model
 
 if TYPE_CHECKING:
@@ -278,6 +278,8 @@ def _fill(made: _Connection, path: Path) -> None:
         with contextlib.ExitStack() as stack:
             source = f"{path.absolute().as_uri()}?immutable=1"
             if before[1] and before[1][1]:  # only SQLite can read the log, and writes next to it
+                from dorky import temporary
+
                 scratch = stack.enter_context(temporary.directory())
                 for suffix in ("", "-wal"):
                     with contextlib.suppress(FileNotFoundError):
