@@ -41,6 +41,7 @@ CLIENT: Mapping[str, str] = {
     "download": "run",
     "stat": "run",
     "exists": "run",
+    "is_closed": "run",
     "list": "items",
     "glob": "items",
     "versions": "items",

@@ -675,6 +675,17 @@ class AsyncDorkyClient:
         """
         return await self._workers.run(self._sync.exists, path, version=version)
 
+    async def is_closed(self, path: StrPath) -> bool:
+        """Return whether a path belongs to a group that this client is not in.
+
+        What such a group has there can be neither listed nor read. It is so, too, while several
+        groups claim the path. The groups are those of now, whatever version the client looks at.
+
+        Args:
+            path: The path of a file, which need not exist.
+        """
+        return await self._workers.run(self._sync.is_closed, path)
+
     def list(
         self,
         prefix: str = "",

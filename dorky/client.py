@@ -674,6 +674,17 @@ class DorkyClient:
         """
         return reads.exists(self._scope, path, version)
 
+    def is_closed(self, path: StrPath) -> bool:
+        """Return whether a path belongs to a group that this client is not in.
+
+        What such a group has there can be neither listed nor read. It is so, too, while several
+        groups claim the path. The groups are those of now, whatever version the client looks at.
+
+        Args:
+            path: The path of a file, which need not exist.
+        """
+        return reads.is_closed(self._scope, path)
+
     def list(
         self,
         prefix: str = "",

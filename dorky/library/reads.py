@@ -89,6 +89,17 @@ def exists(scope: Scope, path: StrPath, version: str) -> bool:
     return False
 
 
+def is_closed(scope: Scope, path: StrPath) -> bool:
+    """Return whether a path belongs to a group that this client is not in."""
+    named = catalog.address(uploads.text_of(path)).path
+    session = scope.session
+    if scope.pin:
+        session.open()
+    else:
+        session.refresh()
+    return session.project.owner(named) not in session.store.vault.groups
+
+
 def listed(
     scope: Scope,
     prefix: str,

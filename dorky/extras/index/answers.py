@@ -26,6 +26,8 @@ _STATUSES: tuple[tuple[type[errors.DorkyError], int, str], ...] = (
     (errors.UpdateConflict, 503, "too many uploads at once: try again"),
     (errors.DiskFull, 507, "the server's disk is full"),
     (errors.Unavailable, 503, "the storage can't be reached: try again"),
+    (errors.ForeignGroup, 403, "the project is for a group that this server is not in"),
+    (errors.AmbiguousGroup, 403, "several groups claim the project"),
     (errors.AccessError, 502, "the storage refuses the server"),
     (errors.IntegrityError, 500, "what is stored is damaged"),
 )

@@ -303,8 +303,13 @@ class App:
         return _paged(request, choice, page, etag)
 
     def _foreign(self, request: Request, choice: Choice, name: str) -> Response:
-        """Return the page that the upstream has of a project that is not here."""
-        page = self._upstream.page(name, choice.format) if self._upstream else None
+        """Return the page that the upstream has of a project that is not here.
+
+        One of a group that the server is not in may be here: it is not asked for outside, either.
+        """
+        page = None
+        if self._upstream and not self._state.view().depot.is_closed(name):
+            page = self._upstream.page(name, choice.format)
         if page is None:
             raise Refusal(404, f"there is no {name} here")
         return _paged(request, choice, page, hashlib.sha256(page).hexdigest()[:32])

@@ -78,6 +78,16 @@ class Depot:
 
     # --- reading ---------------------------------------------------------------------------
 
+    def is_closed(self, name: str) -> bool:
+        """Return whether a project is closed to the reader, who can't tell whether it is here.
+
+        Args:
+            name: The project, normalized.
+        """
+        wheel = f"files/{name}/{name.replace('-', '_')}-0-py3-none-any.whl"
+        places = wheel, status_path(name), record_path(name, parsed_version("0"))
+        return any(map(self._storage.is_closed, places))
+
     def projects(self) -> list[str]:
         """Return the names of all projects, sorted."""
         return [name for name in self._storage.directories("python") if _is_normal(name)]

@@ -78,6 +78,9 @@ class Storage(Protocol):
     def bundles(self, path: str) -> Sequence[bytes]:
         """Return the signatures of a file (see `DorkyClient.get_bundles`)."""
 
+    def is_closed(self, path: str) -> bool:
+        """Return whether a file there could not be seen (see `DorkyClient.is_closed`)."""
+
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
         """Change files, all or none, by what a function says that is given the newest state."""
 
@@ -177,6 +180,10 @@ class Directory:
     def bundles(self, path: str) -> Sequence[bytes]:  # noqa: ARG002
         """See `Storage.bundles`: a directory has none."""
         return ()
+
+    def is_closed(self, path: str) -> bool:  # noqa: ARG002
+        """See `Storage.is_closed`."""
+        return False
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:  # noqa: ARG002
         """See `Storage.change`.
@@ -307,6 +314,10 @@ class Remote:
         """See `Storage.bundles`."""
         return self._client.get_bundles(self._path(path))
 
+    def is_closed(self, path: str) -> bool:
+        """See `Storage.is_closed`."""
+        return self._client.is_closed(self._path(path))
+
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
         """See `Storage.change`: it is one commit, made again if somebody else was first.
 
@@ -365,6 +376,10 @@ class Nothing:
     def bundles(self, path: str) -> Sequence[bytes]:  # noqa: ARG002
         """See `Storage.bundles`."""
         return ()
+
+    def is_closed(self, path: str) -> bool:  # noqa: ARG002
+        """See `Storage.is_closed`."""
+        return False
 
     def change(
         self,

@@ -14,15 +14,19 @@ from urllib.parse import urljoin
 
 import pytest
 import wheels
-from servers import serving
+from servers import Remote, serving
+from teams import gather
 from werkzeug.test import Client
 
 from dorky import errors
+from dorky.client import DorkyClient
 from dorky.extras.index import records, state, upstream
 from dorky.extras.index.app import App
 from dorky.extras.index.depot import Depot, Package
 from dorky.extras.index.operations import Log, Metrics
 from dorky.extras.index.storage import Directory
+from dorky.extras.index.storage import Remote as Storage
+from dorky.extras.index.uploads import Uploads
 from dorky.extras.index.upstream import Upstream
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -111,6 +115,40 @@ def test_a_page_is_passed_on(client: Client, other: Other) -> None:
     assert 'data-yanked="a &lt;b&gt;"' in html
     tag = client.get("/python/simple/requests/").headers["ETag"]
     assert client.get("/python/simple/requests/", headers={"If-None-Match": tag}).status_code == 304
+
+
+@pytest.mark.parametrize("kind", ["files", "python"])
+def test_names_of_a_group_are_never_asked_for_by_who_is_not_in_it(
+    other: Other, tmp_path: Path, file_url: Remote, kind: str
+) -> None:
+    """Whoever is outside does not see that acme-core is here."""
+    team = gather(tmp_path, file_url)
+    team.ana("group", "add", "core", f"depot/{kind}/acme-core/**")
+    for name in ("acme-core", "acme-open", "requests"):
+        other.page(name, listed(name))
+    with team.cleo.here(), DorkyClient(file_url.url) as own:
+        shop = Storage(own, "depot")
+        wheel = wheels.wheel(tmp_path, "acme-open")
+        Depot(shop).add([Package(records.derive(wheel, wheel.name), wheel)])
+        newest = state.of_client(own, "depot", pinned="", refresh=0, failed=lambda _: None)
+        server = Client(
+            App(
+                newest,
+                uploads=Uploads(Depot(shop), 1 << 20),
+                upstream=Upstream(f"{other.url}/simple"),
+                log=Log(io.StringIO()),
+                metrics=Metrics(),
+            )
+        )
+        assert server.get("/python/simple/acme-core/").status_code == 404
+        assert page(server, "acme-open")["versions"] == ["1.0"]
+        assert other.asked == []
+        assert page(server, "requests")
+        assert [path for path, _ in other.asked] == ["/simple/requests/"]
+        wheel = wheels.wheel(tmp_path)
+        sent = server.put(f"/python/simple/acme-core/{wheel.name}", data=wheel.read_bytes())
+        assert sent.status_code == 403
+        assert sent.text == "the project is for a group that this server is not in\n"
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,16 @@ def test_groups_are_closed_to_others(tmp_path: Path, file_url: Remote, backend: 
     with pytest.raises(dorky.NotFoundError):
         outsider.read("env/prod/api.env")
     assert not [*outsider.list("env/prod")]
+    assert outsider.is_closed("env/prod/new")
+    assert not outsider.is_closed("env/new")
+    assert not insider.is_closed("env/prod/new")
+    with pytest.raises(errors.UnstorablePath):
+        outsider.is_closed("env/../notes")
+    assert outsider.at(outsider.stat("notes").version).is_closed("env/prod/new")
+    team.ana("group", "members", "prod", "--add", "cleo")
+    assert not outsider.is_closed("env/prod/new")
+    team.ana("group", "members", "prod", "--remove", "cleo")
+    assert outsider.is_closed("env/prod/new")
     assert len([*insider.list("env/prod")]) == 2
     # What others upload leaves the group's files as they are.
     assert insider.read("env/prod/api.env") == b"P=2\n"
