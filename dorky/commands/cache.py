@@ -9,11 +9,9 @@ contents that are staged, not pushed, or only in a backup or in the operation lo
 
 from __future__ import annotations
 
-import contextlib
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 
-from dorky import errors
 from dorky.format import chunk
 from dorky.format.model import Kind, ObjectId
 from dorky.paths import looks_secret
@@ -64,16 +62,7 @@ def passing(project: Project, files: Mapping[str, Placed]) -> set[ObjectId]:
     large &= {entry.content for _, entry in named}
     large -= {entry.content for path, entry in named if _is_secret(path)}
     others = {placed.entry.content for placed in files.values()} - large
-    return _chunks(project, large) - _chunks(project, others)
-
-
-def _chunks(project: Project, wanted: Iterable[ObjectId]) -> set[ObjectId]:
-    """Return the chunks of contents; a list that can't be read has none."""
-    found: set[ObjectId] = set()
-    for content in wanted:
-        with contextlib.suppress(errors.IntegrityError):
-            found.update(contents.chunks_of(project.store, content))
-    return found
+    return contents.chunks_known(store, large) - contents.chunks_known(store, others)
 
 
 def drop(project: Project, pushed: Collection[ObjectId]) -> int:
@@ -101,22 +90,11 @@ def drop(project: Project, pushed: Collection[ObjectId]) -> int:
     large &= reached
     own = reachability.reach(store, *reachability.named(store)).contents
     kept = (own - reached) | ({row.content for row in rows} - large)
-    chunks = _chunks(project, large) - _chunks(project, kept)
+    chunks = contents.chunks_known(store, large) - contents.chunks_known(store, kept)
     there = store.locate(chunks, remote=ORIGIN).items()
     saved = gc.shed(project, {object_id for object_id, at in there if at.kind is Kind.CHUNK})
-    note(project, large)
+    project.index.note_remote_only(contents.lacking(store, large))
     return saved
-
-
-def note(project: Project, wanted: Iterable[ObjectId]) -> None:
-    """Record which of some contents the local store does not hold, for `status`."""
-    lacking = {
-        content: min(missing)
-        for content in wanted
-        if (missing := project.store.missing(_chunks(project, [content])))
-    }
-    if lacking:
-        project.index.note_remote_only(lacking)
 
 
 def to_download(project: Project, *, all_history: bool = False) -> int:
@@ -134,7 +112,7 @@ def to_download(project: Project, *, all_history: bool = False) -> int:
         for commit in commits
         for _, entry in history.files_of(store, history.trees_of(store, commit))
     }
-    missing = store.missing(_chunks(project, wanted))
+    missing = store.missing(contents.chunks_known(store, wanted))
     return sum(at.length for at in _listed(project, missing).values())
 
 
@@ -161,7 +139,7 @@ def secure(project: Project, rows: Iterable[Row]) -> None:
 def _is_lost(project: Project, row: Row) -> bool:
     if row.absent or row.size <= chunk.WHOLE or row.group not in project.vault.groups:
         return False
-    missing = project.store.missing(_chunks(project, [row.content]))
+    missing = project.store.missing(contents.chunks_known(project.store, [row.content]))
     return bool(missing - _listed(project, missing).keys())
 
 

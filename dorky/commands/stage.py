@@ -20,6 +20,7 @@ from dorky.commands.checkout import (
     hide_from_git,
     is_file_on_disk,
     is_on_disk,
+    note_remote_only,
     show_to_git,
     vouched,
 )
@@ -427,6 +428,7 @@ def unstage(project: Project, paths: StrPath | Iterable[StrPath]) -> Staged:
         with project.database.transaction():
             project.index.remove(gone)
             project.index.put(back)
+            note_remote_only(project, back)
         # Neither git nor dorky keeps these files: `git clean -x` would delete what git ignores.
         show_to_git(project, gone)
         there = (row.path for row in back if is_on_disk(project, row.path))

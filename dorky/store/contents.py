@@ -6,6 +6,7 @@ lists. A list is read when its turn comes, so memory does not grow with the file
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from dorky import errors
@@ -58,6 +59,24 @@ def chunks_of(store: Store, content: ObjectId) -> Iterator[ObjectId]:
         yield content
         return
     yield from (chunk.id for chunk in _pieces(store, store.open(at), content))
+
+
+def chunks_known(store: Store, wanted: Iterable[ObjectId]) -> set[ObjectId]:
+    """Return the chunks of contents; a list that can't be read has none."""
+    found: set[ObjectId] = set()
+    for content in wanted:
+        with contextlib.suppress(errors.IntegrityError):
+            found.update(chunks_of(store, content))
+    return found
+
+
+def lacking(store: Store, wanted: Iterable[ObjectId]) -> dict[ObjectId, ObjectId]:
+    """Return the contents that the local store does not hold, each with a chunk that it lacks."""
+    return {
+        content: min(missing)
+        for content in wanted
+        if (missing := store.missing(chunks_known(store, [content])))
+    }
 
 
 def pieces(store: Store, content: ObjectId) -> Iterator[Chunk]:

@@ -308,6 +308,8 @@ class Index:
         Args:
             contents: The contents, each with one of its chunks that the local store lacks.
         """
+        if not contents:
+            return
         with self._database.transaction() as db:
             known = self._remote_only
             query = "SELECT content FROM files WHERE content IN (SELECT value FROM json_each(?))"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -568,6 +569,48 @@ def test_status_says_what_is_only_there(ana: Machine, ben: Machine, faults: Faul
     assert only_there(ben) == ([], 0)
     ben("checkout", "main")
     assert "other" in only_there(ben)[0]
+
+
+def by_undo(ana: Machine, ben: Machine) -> Machine:
+    ana("undo", "2", "--force")
+    return ana
+
+
+def by_unstage(ana: Machine, ben: Machine) -> Machine:
+    ben("pull")
+    ben.commit({"other": noise(9 * MiB, 6)}, "third")
+    ben("push")
+    ana.write("big", BIG[1:])
+    ana("stage", "big")
+    ana("pull")  # what is noted of contents that are not staged is forgotten
+    ana("unstage", "big")
+    return ana
+
+
+def by_adoption(ana: Machine, ben: Machine) -> Machine:
+    ben.write("big", CHANGED)
+    ben("pull")
+    return ben
+
+
+def by_rebuild(ana: Machine, ben: Machine) -> Machine:
+    (ana.state / "dorky.db").unlink()
+    ana("fsck", "--rebuild")
+    return ana
+
+
+@pytest.mark.parametrize("way", [by_undo, by_unstage, by_adoption, by_rebuild])
+def test_status_says_it_of_what_was_staged_unread(
+    ana: Machine, ben: Machine, way: Callable[[Machine, Machine], Machine]
+) -> None:
+    ana.commit({"big": CHANGED}, "second")
+    ana("push")
+    machine = way(ana, ben)
+    with machine.repo() as repo:
+        large = {path for path, row in repo.index.rows().items() if row.size > 8 * MiB}
+    lacking = sorted(path for path in large if not held(machine, path))
+    assert lacking
+    assert only_there(machine)[0] == lacking
 
 
 def test_fsck_names_the_files_whose_only_copy_the_remote_has_lost(
