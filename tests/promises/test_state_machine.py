@@ -6,6 +6,9 @@ Every value that is written is another, so that whatever is lost, or turns up, c
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -30,19 +33,24 @@ from hypothesis.stateful import (
 from machines import files
 
 from dorky import errors
-from dorky.commands import inspect
+from dorky.commands import cache, inspect
 from dorky.drivers.file import FileDriver
-from dorky.format.model import Kind
+from dorky.format import chunk, model
+from dorky.format.model import Chunk, Chunks, Entry, Kind, ObjectId
+from dorky.keys.vault import Vault
 from dorky.merge import pending
+from dorky.remote import push
 from dorky.repo import Repository
-from dorky.store import database, history, reachability
-from dorky.worktree import checkout
+from dorky.store import contents, database, history, reachability
+from dorky.worktree import checkout, ingest
 
 Content = dict[str, str]
 """By path: text."""
 
 NOW = timedelta(0)
 PATHS = ("a", "b", "d/c", "d/e")
+LARGE = ("b", "d/e")
+"""Those that are large files if any are."""
 
 
 COMMANDS = (
@@ -196,10 +204,34 @@ def follow(clone: Clone, old: Content, new: Content) -> tuple[Content, Content] 
     return index, disk
 
 
+def is_large(text: str) -> bool:
+    return len(text) > chunk.WHOLE
+
+
+def content_of(vault: Vault, text: str) -> ObjectId:
+    """The id of a file's content: its chunk's, or that of the list of its chunks."""
+    if not is_large(text):
+        return vault.object_id(Kind.CHUNK, text.encode())
+    pieces = (
+        bytes(piece) for piece in chunk.cut(io.BytesIO(text.encode()), seed=vault.gear_seed())
+    )
+    cut = tuple(Chunk(vault.object_id(Kind.CHUNK, piece), len(piece)) for piece in pieces)
+    return vault.object_id(Kind.CHUNKS, model.encode(Chunks(cut)))
+
+
+def read(repo: Repository, content: ObjectId, size: int) -> str:
+    """The text of a content, fetched if only the remote holds it."""
+    entry = Entry("", 0o100644, content, size)
+    fetch = functools.partial(inspect.fetch_missing, repo)
+    return b"".join(checkout.read(repo.store, entry, fetch=fetch)).decode()
+
+
 class Machine(RuleBasedStateMachine):
     """The rules."""
 
     plain = True
+    bulky = False
+    """Whether some files are so large that a clone leaves their contents to the remote."""
     clones: tuple[Clone, Clone]
 
     def __init__(self) -> None:
@@ -209,8 +241,7 @@ class Machine(RuleBasedStateMachine):
         self.commits: dict[str | None, Commit] = {None: Commit((), {})}
         self.remote: str | None = None
         self.pushed: list[str] = []
-        self.written = 0
-        self.steps = 0
+        self.values: list[str] = []
 
     @initialize(plain=st.booleans())
     def start(self, plain: bool) -> None:
@@ -291,8 +322,12 @@ class Machine(RuleBasedStateMachine):
     @rule(n=clone_numbers, path=paths)
     def edit(self, n: int, path: str) -> None:
         clone = self.at(n)
-        self.written += 1
-        value = f"value {self.written}\n"
+        number = len(self.values) + 1
+        value = f"value {number}\n"
+        if self.bulky and path in LARGE:
+            digits = hashlib.shake_128(value.encode()).hexdigest(1500)
+            value += "".join(f"{number} {digits[n : n + 50]}\n" for n in range(0, 3000, 50))
+        self.values.append(value)
         target = clone.repo.root / path
         target.parent.mkdir(exist_ok=True)
         target.write_text(value)
@@ -623,19 +658,18 @@ class Machine(RuleBasedStateMachine):
             self.learn(repo if each == head else self.observer, each)
         clone.head, self.remote = head, remote
         vault = repo.vault
-        ids = {vault.object_id(Kind.CHUNK, text.encode()): text for text in self.texts()}
+        ids = {content_of(vault, text): text for text in self.values}
         clone.index = {}
         for path, row in repo.index.rows().items():
             if row.content not in ids:
-                body = repo.store.read(row.content).decode()
-                ids[row.content] = body
+                ids[row.content] = read(repo, row.content, row.size)
             clone.index[path] = ids[row.content]
         state = pending.load(repo.database)
         clone.merging = None
         if state:
             conflicts = frozenset(each.path for each in state.conflicts)
             tree = {
-                path: b"".join(checkout.read(repo.store, entry)).decode()
+                path: read(repo, entry.content, entry.size)
                 for path, entry in history.files_of(repo.store, state.trees)
             }
             own = frozenset(state.paths or ())
@@ -647,9 +681,6 @@ class Machine(RuleBasedStateMachine):
         """Expect nothing of undoing what has been done until now."""
         clone.log.clear()
         clone.first = next((each.number for each in clone.repo.op_log(limit=1)), 0) + 1
-
-    def texts(self) -> set[str]:
-        return {f"value {n}\n" for n in range(1, self.written + 1)}
 
     def learn(self, repo: Repository, head: str | None) -> None:
         """Add to the model commits that a command which has ended made."""
@@ -691,10 +722,9 @@ class Machine(RuleBasedStateMachine):
         assert not [each for each in repo.fsck(remote=True).findings if each.fatal]
         kept = reachability.reachable(repo.store)
         for text in clone.owed:
-            content = repo.vault.object_id(Kind.CHUNK, text.encode())
+            content = content_of(repo.vault, text)
             assert content in kept, text
-            inspect.fetch_missing(repo, [content])
-            assert repo.store.read(content) == text.encode()
+            assert read(repo, content, len(text)) == text
 
     def teardown(self) -> None:
         try:
@@ -747,3 +777,51 @@ def test_two_clones_and_a_bucket_for_long() -> None:
     run_state_machine_as_test(
         Machine, settings=settings(QUICK, max_examples=100, stateful_step_count=50)
     )
+
+
+class Bulky(Machine):
+    """The same, with files of which `.dorky/` keeps no contents once they are pushed."""
+
+    bulky = True
+
+    @invariant()
+    def status_tells_what_is_only_there(self) -> None:
+        for clone in getattr(self, "clones", ()):
+            lacking = {
+                path
+                for path, row in clone.repo.index.rows().items()
+                if row.content in clone.repo.store
+                and clone.repo.store.missing(contents.chunks_of(clone.repo.store, row.content))
+            }
+            assert set(clone.repo.status().remote_only) == lacking
+            SEEN.update(lacking)
+
+
+SEEN: set[str] = set()
+"""The files of which a run has left the contents to the remote."""
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 3 KiB are cut, get packs of their own, and are dropped."""
+    sizes = {"MIN": 256, "AVERAGE": 512, "MAX": 1024, "WHOLE": 256}
+    for name, size in sizes.items():
+        monkeypatch.setattr(chunk, name, size)
+    monkeypatch.setattr(push, "INLINE", 1024)
+    for place in (cache, ingest):
+        monkeypatch.setattr(place, "LARGE", 1024)
+    SEEN.clear()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_two_clones_of_large_files() -> None:
+    run_state_machine_as_test(Bulky, settings=settings(QUICK, max_examples=2))
+
+
+@pytest.mark.deep
+@pytest.mark.usefixtures("small_chunks")
+def test_two_clones_of_large_files_for_long() -> None:
+    run_state_machine_as_test(
+        Bulky, settings=settings(QUICK, max_examples=100, stateful_step_count=50)
+    )
+    assert SEEN
