@@ -27,9 +27,10 @@ pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "w
 # Of what does not say how many: `--deep` runs what needs more.
 # Timing never decides whether a test passes.
 settings.register_profile(
-    "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "deep", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("quick")
+# What gates a landing takes the same examples each time: a change is not refused by chance.
+settings.register_profile("quick", settings.get_profile("deep"), derandomize=True)
 
 DEEP_LIMIT = 1800
 
@@ -37,6 +38,12 @@ DEEP_LIMIT = 1800
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let one of the ways to call the library run alone, in every kind of place."""
     parser.addoption("--async-backend", choices=BACKENDS, help="the library's tests, in one way")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take other examples in each run if deep tests are chosen, or a seed."""
+    given = config.getoption("hypothesis_seed", None) is not None
+    settings.load_profile("deep" if given or config.getoption("-m") == "deep" else "quick")
 
 
 @pytest.hookimpl(tryfirst=True)
