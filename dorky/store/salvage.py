@@ -17,7 +17,7 @@ _SANE = {
     "meta": "typeof(key) = 'text' AND typeof(value) = 'blob'",
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
-    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND mode >> 12 IN (8, 10)"
+    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND mode & ~511 IN (32768, 40960)"
     " AND typeof(size) = 'integer' AND size >= 0 AND absent IN (0, 1)"
     " AND typeof(mtime) = 'integer' AND typeof(ctime) = 'integer' AND typeof(inode) = 'integer'"
     " AND typeof(seen) = 'integer' AND typeof(readers) = 'text'"

@@ -367,6 +367,7 @@ def test_values_of_another_type(ana: Machine, stride: int) -> None:
     [
         ("files", "mode", "12.5"),
         ("files", "mode", "-1"),
+        ("files", "mode", "mode | 512"),
         ("files", "size", "-1"),
         ("files", "absent", "'x'"),
         ("files", "absent", "NULL"),
