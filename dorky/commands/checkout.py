@@ -235,17 +235,11 @@ def carry_out(
         done = engine.apply(
             project.worktree, writing, project.store, made, incoming, project.progress
         )
-    note_remote_only(project, made.adopt)
+    staging.note_remote_only(project.store, project.index, made.adopt)
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
     unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
-
-
-def note_remote_only(project: Project, rows: Iterable[Row]) -> None:
-    """Record, for `status`, which contents of files that are staged unread are not stored here."""
-    large = {row.content for row in rows if row.size > chunk.WHOLE}
-    project.index.note_remote_only(contents.lacking(project.store, large))
 
 
 def _receive(

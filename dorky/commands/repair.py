@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dorky import errors, files
 from dorky.commands.repair_packs import Repairs, bring_back, index_packs
-from dorky.format import chunk, model
+from dorky.format import model
 from dorky.format.model import Commit, Header, Kind, ObjectId
 from dorky.keys import placement, teamlog
 from dorky.merge import pending
@@ -29,7 +29,7 @@ from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
 from dorky.remote.tables import renew as renew_tables
 from dorky.results import RepairReport
-from dorky.store import authorship, contents, history, projection, spare
+from dorky.store import authorship, history, projection, spare
 from dorky.store import oplog as operations
 from dorky.store import reachability as reach
 from dorky.store.database import PURGES, TEAM, Database
@@ -533,6 +533,5 @@ def _mend_rows(project: Project, repairs: Repairs, *, lost: bool) -> None:
         index.set_groups(store.vault.groups)
         index.set_claims(placement.claims(project.roster))
         index.set_commit(None)
-        large = {row.content for row in index.rows().values() if row.size > chunk.WHOLE}
-        index.note_remote_only(contents.lacking(store, large))
+        staging.note_remote_only(store, index, index.rows().values())
     repairs.notes.append("what was staged, and not committed, may have to be staged again")

@@ -20,7 +20,6 @@ from dorky.commands.checkout import (
     hide_from_git,
     is_file_on_disk,
     is_on_disk,
-    note_remote_only,
     show_to_git,
     vouched,
 )
@@ -428,7 +427,7 @@ def unstage(project: Project, paths: StrPath | Iterable[StrPath]) -> Staged:
         with project.database.transaction():
             project.index.remove(gone)
             project.index.put(back)
-            note_remote_only(project, back)
+            staging.note_remote_only(project.store, project.index, back)
         # Neither git nor dorky keeps these files: `git clean -x` would delete what git ignores.
         show_to_git(project, gone)
         there = (row.path for row in back if is_on_disk(project, row.path))

@@ -15,7 +15,6 @@ from dorky.commands.checkout import (
     hide_from_git,
     is_on_disk,
     leave_out,
-    note_remote_only,
     show_to_git,
 )
 from dorky.format.model import ObjectId
@@ -155,7 +154,7 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
                 project.database.delete_ref(name)
         for key, value in found.values.items():
             project.database.set(key, value or b"")
-        note_remote_only(project, back)
+        staging.note_remote_only(project.store, project.index, back)
     # Unstaging may have removed git's ignore rules for these files; for the others, which neither
     # git nor dorky keeps any more, `git clean -x` would delete what git ignores.
     hide_from_git(project, (row.path for row in back if is_on_disk(project, row.path)))

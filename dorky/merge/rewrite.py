@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors
+from dorky import errors, paths
 from dorky.format import model
 from dorky.format.model import ALL, SIGNED, Commit, Entry, ObjectId, Roster
-from dorky.paths import matches
 from dorky.store import directories, history
 from dorky.store.history import Node
 from dorky.store.objects import Store, Writer
@@ -28,16 +27,12 @@ Selects = Callable[[str], bool]
 """Returns whether a path is to be removed."""
 
 
-def selector(paths: Iterable[str]) -> Selects:
-    """Return the function that selects ``paths``, all paths below them, and matches of patterns."""
-    names = tuple(paths)
+def selector(given: Iterable[str]) -> Selects:
+    """Return the function that selects paths, all those below them, and matches of patterns.
 
-    def selects(path: str) -> bool:
-        return any(
-            path == name or path.startswith(f"{name}/") or matches(path, name) for name in names
-        )
-
-    return selects
+    An empty path selects nothing: a purge must not delete everything by a mistake.
+    """
+    return paths.selector(filter(None, given))
 
 
 def versions(

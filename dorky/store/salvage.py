@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 from pathlib import Path
 
 from dorky import errors
@@ -17,7 +18,8 @@ _SANE = {
     "meta": "typeof(key) = 'text' AND typeof(value) = 'blob'",
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
-    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND mode & ~511 IN (32768, 40960)"
+    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer'"
+    f" AND mode & ~{0o777} IN ({stat.S_IFREG}, {stat.S_IFLNK})"
     " AND typeof(size) = 'integer' AND size >= 0 AND absent IN (0, 1)"
     " AND typeof(mtime) = 'integer' AND typeof(ctime) = 'integer' AND typeof(inode) = 'integer'"
     " AND typeof(seen) = 'integer' AND typeof(readers) = 'text'"

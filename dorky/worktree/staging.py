@@ -551,6 +551,15 @@ def agree(row: Row | None, entry: Entry | None) -> bool:
     )
 
 
+def note_remote_only(store: Store, index: Index, rows: Iterable[Row]) -> None:
+    """Record, for `status`, which contents of files that are staged unread are not stored here."""
+    from dorky.format import chunk  # `status` needs neither
+    from dorky.store import contents
+
+    large = {row.content for row in rows if row.size > chunk.WHOLE}
+    index.note_remote_only(contents.lacking(store, large))
+
+
 def entry_of(row: Row, vault: Vault) -> Entry:
     """Return the tree entry that a row is committed as."""
     name = row.path.rpartition("/")[2]

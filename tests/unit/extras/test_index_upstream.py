@@ -121,7 +121,7 @@ def test_a_page_is_passed_on(client: Client, other: Other) -> None:
 def test_names_of_a_group_are_never_asked_for_by_who_is_not_in_it(
     other: Other, tmp_path: Path, file_url: Remote, kind: str
 ) -> None:
-    """Whoever is outside does not see that acme-core is here."""
+    """A member outside the group can't see that the repository holds acme-core."""
     team = gather(tmp_path, file_url)
     team.ana("group", "add", "core", f"depot/{kind}/acme-core/**")
     for name in ("acme-core", "acme-open", "requests"):
